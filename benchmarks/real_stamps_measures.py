@@ -66,6 +66,7 @@ METHODS = {
     "default, first on SoundingShapes": Method(first_on_shapes=True),
     "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}),
     "default, strong augmentation": Method(is_augmented=True),
+    "default, first on SoundingShapes, strong augmentation": Method(first_on_shapes=True, is_augmented=True),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
     "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),
 }
