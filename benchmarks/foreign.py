@@ -1,11 +1,11 @@
 """Count how often the packaged weights call videos foreign: unseen SoundingShapes, and videos of other worlds.
 
-    python benchmarks/foreign.py --real FOLDER --media FOLDER     about 3 minutes of a core
+    python benchmarks/foreign.py --real FOLDERS --media FOLDER     about 3 minutes of a core
 
 Rows: unseen clips of SoundingShapes as the weights were trained on, and as `avssl synthesize` draws them by default, of
-another seed than those of the stored statistics (false alarms); real clips and sample videos of the folders that are
-named; another synthetic world: moving noise, gratings and gradients with chirps, made here; and clips of SoundingShapes
-with the audio of real clips, which only the audio can tell.
+another seed than those of the stored statistics (false alarms); clips of each folder that is named, and sample videos;
+another synthetic world: moving noise, gratings and gradients with chirps, made here; and clips of SoundingShapes with
+the audio of the first folder, which only the audio can tell.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=None, help="a run or release; default: the packaged weights")
-    parser.add_argument("--real", type=Path, default=None, help="folder of real videos")
+    parser.add_argument("--real", type=Path, nargs="+", default=[], help="folders of other videos, one row each")
     parser.add_argument("--media", type=Path, default=None, help="folder of sample videos")
     parser.add_argument("--work", type=Path, default=Path("foreign.work"), help="folder for clips")
-    parser.add_argument("--clips", type=int, default=150, help="clips of each synthetic set, real clips at most")
-    parser.add_argument("--skip", type=int, default=0, help="real clips to skip, in the order of their names")
+    parser.add_argument("--clips", type=int, default=150, help="clips of each synthetic set, other clips at most")
+    parser.add_argument("--skip", type=int, default=0, help="other clips to skip, in the order of their names")
     parser.add_argument("--seed", type=int, default=77, help="random seed of the synthetic clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -104,15 +104,16 @@ def main() -> None:
         splits = {name: Split(options.clips, split.settings) for name, split in SPLITS.items()}
         synthesize_corpus(options.work / "shapes", splits, options.seed)
     pretrained = load_localizer(options.checkpoint, "cpu")
-    real = sorted(options.real.rglob("*.mp4"))[options.skip :][: options.clips] if options.real else []
+    others = {each.name: sorted(each.rglob("*.mp4"))[options.skip :][: options.clips] for each in options.real}
     shapes = {name: sorted((options.work / "shapes" / name).glob("*.mp4")) for name in SPLITS}
     body = [row(f"unseen SoundingShapes, {name} settings", checks(pretrained, files)) for name, files in shapes.items()]
     body.append(
         row("another synthetic world", checks(pretrained, other_world(options.work / "other", 60, options.seed)))
     )
-    if real:
-        body.append(row("real clips", checks(pretrained, real)))
-        body.append(row("SoundingShapes with real audio", checks(pretrained, shapes["trained"][:60], real)))
+    body += [row(name, checks(pretrained, files)) for name, files in others.items()]
+    if others:
+        name, sounds = next(iter(others.items()))
+        body.append(row(f"SoundingShapes with audio of {name}", checks(pretrained, shapes["trained"][:60], sounds)))
     if options.media:
         media = sorted(path for path in options.media.iterdir() if path.suffix in (".mp4", ".mkv"))
         body.append(row("sample videos", checks(pretrained, media)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from shapes_in_memory import Shapes, fixed_batches
+from shapes_in_memory import Clips, Shapes, fixed_batches
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
@@ -67,7 +67,7 @@ class Seen:
 
 
 @torch.inference_mode()
-def look(task: PretrainTask, world: Shapes, rows: np.ndarray, start: np.ndarray, sampling: ClipSampling) -> Seen:
+def look(task: PretrainTask, world: Clips, rows: np.ndarray, start: np.ndarray, sampling: ClipSampling) -> Seen:
     """Embed one window of each row; its middle frame is scored."""
     task.eval()
     model, transform = task.model, task.transform

@@ -7,12 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 
-from avssl.core.manifest import Manifest
-from avssl.media import write_video
 from avssl.synthetic import SceneSettings, draw_scene
 from avssl.synthetic.scene import Scene
 
@@ -40,34 +37,6 @@ def real(benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.Monk
     monkeypatch.setattr(grid, "EPOCHS", 1)
     monkeypatch.setattr(grid, "BATCH", 4)
     return module
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    """Eighteen sentences of noise in GRID's format: digits one and two, two letters and two colors."""
-    rng = np.random.default_rng(0)
-    rows: dict[str, list[str]] = {name: [] for name in ("id", "path", "split", "word_seconds", *GRAMMAR)}
-    for number in range(18):
-        video = torch.from_numpy(rng.integers(0, 255, (75, 3, 288, 360), dtype=np.uint8))
-        audio = 0.1 * torch.randn(1, 72_000, generator=torch.Generator().manual_seed(number))
-        write_video(tmp_path / f"{number}.mp4", video, 25.0, audio, 24_000, crf=51, preset="ultrafast")
-        values = {"id": str(number), "path": f"{number}.mp4", "split": "train" if number < 12 else "test"}
-        values["word_seconds"] = "0.5-0.7 0.7-0.9 0.9-1.1 1.1-1.3 1.3-1.5 1.5-1.7"
-        values |= {name: words[number % 2] for name, words in GRAMMAR.items()}
-        for name, value in values.items():
-            rows[name].append(value)
-    Manifest.from_columns(rows, tmp_path).write(tmp_path / "manifest.csv")
-    return tmp_path / "manifest.csv"
-
-
-GRAMMAR = {
-    "command": ("bin", "lay"),
-    "color": ("blue", "red"),
-    "preposition": ("at", "by"),
-    "letter": ("a", "b"),
-    "digit": ("one", "two"),
-    "adverb": ("now", "soon"),
-}
 
 
 def test_rows_of_stamps_are_made_once_and_told_apart_by_pool(real: ModuleType, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from avssl.hub.pretrained import demo_weights, from_pretrained
 from avssl.hub.release import WORLD_NAME, HubError
-from avssl.hub.training_world import load_world, save_world
+from avssl.hub.training_world import load_worlds, save_worlds
 
 
 @pytest.fixture
@@ -17,20 +17,20 @@ def release(tmp_path):
 
 
 def test_statistics_survive_a_round_trip(tmp_path, release):
-    world = load_world(release)
-    save_world(tmp_path, world)
-    again = load_world(tmp_path)
-    assert torch.equal(world.queries, again.queries)
-    for name, novelty in world.streams.items():
-        assert all(torch.equal(value, vars(again.streams[name])[key]) for key, value in vars(novelty).items())
+    worlds = load_worlds(release)
+    save_worlds(tmp_path, worlds)
+    for world, again in zip(worlds, load_worlds(tmp_path), strict=True):
+        assert torch.equal(world.queries, again.queries)
+        for name, novelty in world.streams.items():
+            assert all(torch.equal(value, vars(again.streams[name])[key]) for key, value in vars(novelty).items())
 
 
 def test_a_release_works_without_them_and_a_new_one_removes_old_ones(release):
     pretrained = from_pretrained(release)
-    assert pretrained.world is not None
+    assert len(pretrained.worlds) == 2
     assert "SoundingShapes" in pretrained.trained_on
-    save_world(release, None)
-    assert from_pretrained(release).world is None
+    save_worlds(release, ())
+    assert from_pretrained(release).worlds == ()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_without_a_checkpoint_the_demo_weights_are_used(videos, run, tmp_path, m
     words = ["localize", str(videos / "clip00.mp4"), "--device", "cpu", "-o", str(tmp_path / "a.mp4")]
     assert main(words) == 0
     (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model: ")]
-    assert "know SoundingShapes only. For real videos name weights with --checkpoint" in note
+    assert "know SoundingShapes and one speaker of GRID. For other videos name weights with --checkpoint" in note
     assert "avssl convert dense-av hf-hub:mhamilton723/DenseAV-sound OUT makes (MIT)" in note
     assert main([*words, "--checkpoint", str(run), "--overwrite"]) == 0
     assert "model: " not in capsys.readouterr().out

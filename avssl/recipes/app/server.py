@@ -84,7 +84,9 @@ def describe(pretrained: PretrainedModel) -> str:
     source, warning = pretrained.source, ""
     if source == str(demo_weights()):
         source = "the small one that comes with avssl"
-        warning = " It was trained on rendered scenes only; train one on your own videos with avssl pretrain."
+        warning = (
+            " It was trained on rendered scenes and one talking face; train one on your own videos with avssl pretrain."
+        )
     return (
         f"Model: {source}, {config.model.video.title} + {config.model.audio.title}, {millions:.1f} M parameters, "
         f"trained with {config.objective.name}. Its input is {sampling.video_seconds:g} s of video and "

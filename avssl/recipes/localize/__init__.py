@@ -82,7 +82,7 @@ def localize(
         video: Video or image file. An image lasts as long as ``--audio``. Several files and folders, or one manifest,
             are localized one by one; of a manifest each file once, as a whole.
         checkpoint: A run directory, its weights folder, or hf-hub:OWNER/NAME; default: the demo weights, which were
-            trained on SoundingShapes only.
+            trained on SoundingShapes and one speaker of GRID.
         out: mp4 to write, or png of the time with the highest cosine; default: VIDEO_heatmap.mp4 (of an image: png)
             in the working folder. Of several files, the folder to write; default: NAME_heatmaps.
         audio: File whose audio is used instead of the video's own.

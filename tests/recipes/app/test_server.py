@@ -95,7 +95,7 @@ def test_the_model_that_comes_with_avssl_is_the_default(clips, release, tmp_path
     assert viewer.whole.weights_hash() == from_pretrained(release).weights_hash()
     said = server.describe(viewer.whole)
     assert said.startswith("Model: the small one that comes with avssl, small_video + small_audio, 0.0 M parameters")
-    assert "rendered scenes only" in said
+    assert "rendered scenes and one talking face" in said
 
 
 def test_a_model_that_is_not_there_is_refused(clips, tmp_path):
