@@ -31,7 +31,7 @@ def noise(tmp_path_factory):
 
 
 def test_shapes_are_familiar_and_noise_is_foreign(shapes, noise, caplog):
-    """The packaged weights know SoundingShapes, not noise; the result of the Python call carries the answer and logs a warning."""
+    """The packaged weights know no noise; the result of the Python call carries the answer and logs a warning."""
     model = load_localizer(None, "cpu")
     familiar = localize(shapes[0], model, stride_seconds=1.0).familiarity
     assert not familiar.is_foreign, familiar.line
