@@ -98,6 +98,14 @@ def test_files_named_in_the_package_exist():
     assert gone == set()
 
 
+def test_every_image_is_shown_or_linked():
+    texts = [path.read_text(encoding="utf-8") for path in [*PAGES, *REPOSITORY.glob("docs/*.css"), *SOURCES]]
+    texts += [(REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")]
+    images = [path for folder in ("docs", "benchmarks/results") for path in (REPOSITORY / folder).glob("*.[ps][nv]g")]
+    assert len(images) > 5
+    assert [name(path) for path in images if not any(path.name in text for text in texts)] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):

@@ -17,7 +17,8 @@ class MediaInfo:
 
     Example:
         >>> write_video("black.mp4", torch.zeros(16, 3, 48, 64, dtype=torch.uint8), video_fps=8.0)
-        >>> info = open_media("black.mp4").info
+        >>> with open_media("black.mp4") as reader:
+        ...     info = reader.info
         >>> info.width, info.height, info.video_fps, info.duration_seconds, info.has_audio
         (64, 48, 8.0, 2.0, False)
     """

@@ -63,7 +63,8 @@ def write_video(
     Example:
         >>> frames = torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8)
         >>> write_video("noise.mp4", frames, 8.0, 0.1 * torch.randn(1, 32000), sample_rate_hz=16000)
-        >>> open_media("noise.mp4").info.duration_seconds
+        >>> with open_media("noise.mp4") as reader:
+        ...     reader.info.duration_seconds
         2.0
     """
     _check_video_options(video_fps, crf, keyframe_interval, preset, threads)
