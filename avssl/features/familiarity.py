@@ -128,7 +128,13 @@ def _nearest(
     every = [tuple(_domain(m, vectors, world) for m, vectors in described.items()) for world in worlds]
     if not every or not described:
         return (worlds[0] if worlds else None), ()
-    best = min(range(len(every)), key=lambda number: every[number][0].score / every[number][0].threshold)
+
+    def distance(number: int) -> float:
+        """Return the distance as a multiple of the threshold, which is 0 for a corpus of equal clips."""
+        nearest = every[number][0]
+        return nearest.score / max(nearest.threshold, 1e-12)
+
+    best = min(range(len(every)), key=distance)
     return worlds[best], every[best]
 
 

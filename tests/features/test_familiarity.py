@@ -55,6 +55,20 @@ def test_of_several_corpora_the_nearest_counts(shapes, noise):
         assert check_familiarity(video, replace(model, worlds=tuple(far))).is_foreign
 
 
+def test_a_corpus_of_equal_clips_has_no_distance_and_is_compared(shapes):
+    model = load_localizer(None, "cpu")
+    zero = torch.zeros((), dtype=torch.float64)
+    equal = [
+        replace(world, streams={name: replace(each, threshold=zero) for name, each in world.streams.items()})
+        for world in model.worlds
+    ]
+    with open_media(shapes[0]) as video:
+        assert check_familiarity(video, replace(model, worlds=(*equal, *model.worlds))) == check_familiarity(
+            video, model
+        )
+        assert check_familiarity(video, replace(model, worlds=tuple(equal))).is_foreign
+
+
 def test_anothers_audio_is_no_surer(shapes, noise):
     """The frames stay familiar: only the comparison with other clips' audio can tell, or the audio's own statistics."""
     model = load_localizer(None, "cpu")
