@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class Ran:
 def run(monkeypatch, capsys, root):
     """``run("kinetics", "--strict")``: calls the script as a user does, with the root and these words."""
     monkeypatch.syspath_prepend(SCRIPTS)
+    before = sys.modules.copy()  # a package may have the name of a script: vggsounder
+    for script in SCRIPTS.glob("*.py"):
+        sys.modules.pop(script.stem, None)
 
     def call(script: str, *words: str, out: str = "manifest.csv") -> Ran:
         status = importlib.import_module(script).main([str(root), *words])
@@ -54,7 +58,10 @@ def run(monkeypatch, capsys, root):
             parse_table(missing.read_bytes(), str(missing), {}).to_pylist() if missing.exists() else [],
         )
 
-    return call
+    yield call
+    for script in SCRIPTS.glob("*.py"):
+        sys.modules.pop(script.stem, None)
+    sys.modules.update({script.stem: before[script.stem] for script in SCRIPTS.glob("*.py") if script.stem in before})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """VGGSounder: several labels of a clip, each heard, seen or both; from its table, its wheel or its package."""
 
 import zipfile
+from importlib import metadata
 
 import pytest
 
@@ -83,7 +84,11 @@ def test_vggsounder_in_another_format(run, clips, write, wheel, old, new, messag
     assert message in run("vggsounder").error
 
 
-def test_vggsounder_without_its_labels(run, clips, root, wheel):
+def test_vggsounder_without_its_labels(run, clips, root, wheel, monkeypatch):
+    def not_installed(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", not_installed)  # the script is imported when it is run
     assert "Get it there with: pip download --no-deps vggsounder -d" in run("vggsounder").error
     wheel(LABELS).write_bytes(b"no archive")
     assert "vggsounder/data/vggsounder.csv cannot be read from it (File is not a zip file)" in run("vggsounder").error

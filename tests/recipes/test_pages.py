@@ -465,7 +465,7 @@ def check_extras(words: list[str]) -> None:
 def run_script(words: list[str]) -> None:
     """Run a script in this process, where torch is loaded already."""
     status: Any = None
-    arguments, path = sys.argv, list(sys.path)
+    arguments, path, modules = sys.argv, list(sys.path), set(sys.modules)
     sys.argv, sys.path[:] = words, [str(Path(words[0]).parent.resolve()), *path]
     try:
         runpy.run_path(words[0], run_name="__main__")
@@ -473,6 +473,10 @@ def run_script(words: list[str]) -> None:
         status = end.code
     finally:
         sys.argv, sys.path[:] = arguments, path
+        for name in set(sys.modules) - modules:  # those beside the script: other tests have their own of these names
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(Path(words[0]).parent.resolve()):
+                del sys.modules[name]
     assert not status, words
 
 
