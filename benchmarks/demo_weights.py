@@ -63,10 +63,10 @@ SHARES = {"SoundingShapes": (32, 1), "GRID": (3, 8), "StampScenes": (64, 1)}
 """Clips of each world in a step, and windows of each clip."""
 NOTICES = {
     "SoundingShapes": "Apache-2.0, like the project. They were trained on generated shapes.",
-    "GRID": "They were trained on the videos of speaker s1 of GRID (Cooke, Barker, Cunningham and Shao, 2006, "
+    "GRID": "They were also trained on the videos of speaker s1 of GRID (Cooke, Barker, Cunningham and Shao, 2006, "
     "https://zenodo.org/records/3625687, CC BY 4.0), and hold none of them. Of other people they know nothing.",
-    "StampScenes": "They were trained on photographs and recordings of the packages tuxpaint-stamps-default (GPL-2) "
-    "and gcompris-qt-data (a free license for each file), and hold none of them.",
+    "StampScenes": "They were also trained on photographs and recordings of the packages tuxpaint-stamps-default "
+    "(GPL-2) and gcompris-qt-data (a free license for each file), and hold none of them.",
 }
 
 
