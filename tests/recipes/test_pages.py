@@ -47,7 +47,7 @@ REASONS = {
     "a long computation",
     "a web server",
 }
-LANGUAGES = {"", "bash", "python", "text", "json", "yaml"}
+LANGUAGES = {"bash", "python", "text", "json", "yaml"}
 MARKER = re.compile(
     r"^<!-- (?:not run: (?P<reason>[^()\n]+?)|run by (?P<test>tests/\S+\.py))(?: \((?P<text>.+)\))? -->\n", re.MULTILINE
 )
