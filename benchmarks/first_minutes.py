@@ -89,6 +89,7 @@ def main() -> None:
                 continue
             work = Path(made) / page.partition(".")[0]
             shutil.copytree(source, work / place)
+            shutil.copytree(folder / "configs", work / "configs")  # the commands run in a clone
             files = sorted(path for path in (work / place).rglob("*.mp4"))
             if page == "your_videos.md":
                 shutil.copy(files[0], work / place / "a.mp4")
