@@ -32,9 +32,9 @@ MEASURES = re.compile(
     r"\b(?:benchmarks|docs)/\w+\.py|benchmarks/results/\w+\.(?:md|jsonl)|\bpytest |tests/[\w/]+\.py"
     r"|\bmake (?:demo|test|docs)\b|\bavssl (?:demo|benchmark|probe|localize-eval|robustness)\b|--dry-run\b"
 )
-"""What prints figures, or holds those that were printed."""
+"""Pattern of a command that prints figures, or of a file that holds them."""
 COMMAND = re.compile(rf"{MEASURES.pattern}|^(?:avssl|python) \S", re.MULTILINE)
-"""What does so beside the figures themselves: any command in a block."""
+"""Pattern of any command in a block, which counts beside the figures themselves."""
 
 
 @dataclass

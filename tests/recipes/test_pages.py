@@ -196,7 +196,7 @@ APPENDED = {
     r"python benchmarks/sync\.py": "--clips 10",
     r"python benchmarks/fuzz\.py": "--files 20",
 }
-"""What commands that match have behind their own words, so that they take seconds; the first that matches counts."""
+"""Options added to commands that match a pattern, so that they take seconds; the first match counts."""
 TRAINS = re.compile(r"avssl (?:pretrain|finetune|distill) (?!.*--(?:out|resume|dry-run)\b)")
 """Commands that make a run in a directory of their own choice."""
 
@@ -343,7 +343,7 @@ def make_shards(world: World, path: Path) -> None:
 
 
 def make_saved(world: World, path: Path) -> None:
-    """What ``Dataset.save_to_disk`` writes of a column of videos."""
+    """Write a column of videos as ``Dataset.save_to_disk`` does."""
     path.mkdir()
     clips = [file.read_bytes() for file in sorted(world.need("videos").glob("*/[0-9]*.mp4"))]
     cells = [{"bytes": clip, "path": "x.mp4"} for clip in clips]
@@ -380,7 +380,7 @@ FILES: dict[str, Callable[[World, Path], None]] = {
         for name in ("configs", "datasets", "demos", "benchmarks")
     },
 }
-"""What makes each of the names that pages use."""
+"""Function that makes each file or folder that the pages name."""
 SNAPSHOT = "0123456789abcdef0123456789abcdef01234567"
 HUB = {
     "owner/name": ("RUN", ("main", "v1")),
@@ -452,7 +452,7 @@ class Page:
 
 
 def check_extras(words: list[str]) -> None:
-    """What is installed is this package, with extras that it has."""
+    """Check that a pip command installs this package, with extras that exist."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert words[0] == "install"
     for name in words[1:]:
@@ -527,4 +527,4 @@ def check_classification(printed: str) -> None:
 
 
 CHECKS = {("docs/jobs.md", "Classify my videos"): check_classification}
-"""What the output of a part must be, besides its files."""
+"""Text that the output of a part must contain, besides its files."""
