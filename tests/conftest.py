@@ -86,6 +86,22 @@ def _restore_generators() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _keep_scheduling() -> Iterator[None]:
+    """Give up the real-time priority that SVT-AV1, run as root, takes for the thread that opens an encoder.
+
+    The thread keeps it, and what it starts inherits it: a browser of a later test then stopped the whole machine.
+    """
+    _schedule_as_usual()
+    yield
+    _schedule_as_usual()
+
+
+def _schedule_as_usual() -> None:
+    if sys.platform == "linux" and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty cache folder, so that no result of an earlier one is reused."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
