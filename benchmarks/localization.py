@@ -129,9 +129,9 @@ def settings(method: Method, seed: int) -> Config:
 
 
 def untrained(config: Config, world: Clips) -> PretrainTask:
-    """Return an untrained task whose transform has its statistics."""
+    """Return a task without training of its own, whose transform has its statistics."""
     seed_everything(config.train.seed)
-    task = build_task(config)
+    task = build_task(config, pretrained=True)
     raw = fixed_batches(world, world.rows("train")[:256], build_sampling(config))
     sounds = (task.transform.spectrogram(batch.audio) for batch in raw)
     task.transform.standardize.set_statistics(*estimate_statistics(sounds))

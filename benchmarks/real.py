@@ -5,7 +5,8 @@
     python benchmarks/real.py --table                              print the measurements so far
 
 FOLDERS are those of the Debian packages (docs/worlds.md, StampScenes); without --stamps the installed ones are used.
-MANIFEST is that of `python datasets/grid.py FOLDER`; without --grid there are no rows of GRID.
+MANIFEST is that of `python datasets/grid.py FOLDER`; without --grid there are no rows of GRID. Rows of a backbone with
+public weights need --imagenet, the folder of `python benchmarks/efficientnet_lite.py FILE FOLDER`.
 
 StampScenes: 3 840 training clips of 96 x 96 pixels, two thirds with one object, 5 % with off-screen sound. Pointing,
 cIoU and IIoU are measured at a sound event of clips of two or three objects, on photographs and recordings of the
@@ -21,6 +22,7 @@ training are measured: nothing is chosen on test clips.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ import real_stamps_measures as stamps_measures
 import torch
 from demo_weights import SPLITS as SHAPES_SPLITS
 from localization import train, untrained
+from real_frozen import frame_maps, reading
 from real_stamps import WINDOW, stamps
 from real_tables import tables
 from rows import append_row, machine, read_rows
@@ -59,6 +62,8 @@ class Bench:
     file: Path
     until: float
     """By :func:`time.monotonic`."""
+    imagenet: Path | None = None
+    """Folder of the public weights of images, as timm writes it."""
 
     @cached_property
     def stamps(self) -> Shapes:
@@ -85,16 +90,28 @@ def of_stamps(bench: Bench, method: str, seed: int) -> dict[str, Any]:
     if method == stamps_measures.BASELINES:
         return stamps_measures.measure_baselines(bench.stamps, seed)
     chosen = stamps_measures.METHODS.get(method, stamps_measures.METHODS[stamps_measures.DEFAULT])
-    config = stamps_measures.settings(chosen, seed)
+    config = stamps_measures.settings(chosen, seed, bench.imagenet)
     task = untrained(config, bench.stamps)
     if chosen.first_on_shapes:
         task.model.load_state_dict(on_shapes(bench, seed).model.state_dict())
     trained_epochs = 0
     if method != stamps_measures.UNTRAINED:
-        train(task, config, bench.stamps, bench.place("stamps", method, seed), bench.until)
+        place = bench.place("stamps", method, seed)
+        with contextlib.ExitStack() as stack:
+            clips = stack.enter_context(frozen_clips(bench, task, chosen, place)) if chosen.video else bench.stamps
+            train(task, config, clips, place, bench.until)
         trained_epochs = chosen.epochs
     numbers = stamps_measures.measure(task, bench.stamps, build_sampling(config), seed)
     return numbers | {"epochs": trained_epochs, "n_train": len(bench.stamps.rows("train"))}
+
+
+def frozen_clips(
+    bench: Bench, task: PretrainTask, method: stamps_measures.Method, place: Path
+) -> contextlib.AbstractContextManager[Shapes]:
+    """Return the clips whose frames are read as maps of the frozen encoder; seeds share those of public weights."""
+    file = bench.work / "maps" / ("imagenet.npy" if method.is_pretrained else f"{place.name}.npy")
+    maps = frame_maps(file, task, bench.stamps, stamps_measures.whole_frames(task.transform.video_eval))
+    return reading(task, bench.stamps, maps)
 
 
 def on_shapes(bench: Bench, seed: int) -> PretrainTask:
@@ -153,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stamps", type=Path, nargs="+", default=[], help="folders of the packages of StampScenes")
     parser.add_argument("--grid", type=Path, help="manifest of datasets/grid.py")
+    parser.add_argument("--imagenet", type=Path, help="folder of efficientnet_lite.py")
     parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), help="only these worlds")
     parser.add_argument("--methods", nargs="*", default=[], help="only these methods")
     parser.add_argument("--file", type=Path, default=Path("real.jsonl"))
@@ -165,9 +183,17 @@ def main() -> None:
     file = RESULTS if options.results else options.file
     if not (options.table or options.results):
         torch.set_num_threads(options.threads)
-        bench = Bench(tuple(options.stamps), options.grid, options.work, file, time.monotonic() + 60 * options.minutes)
+        until = time.monotonic() + 60 * options.minutes
+        bench = Bench(tuple(options.stamps), options.grid, options.work, file, until, options.imagenet)
         worlds = options.worlds or ["stamps", *(["grid"] if options.grid else [])]
-        work(lambda: missing(file, worlds, options.methods), partial(run, bench), bench.until)
+        if options.imagenet is None and "stamps" in worlds:
+            print(f"skipped, as they need --imagenet: {'; '.join(stamps_measures.PRETRAINED)}")
+        skipped = () if options.imagenet else stamps_measures.PRETRAINED
+        work(
+            lambda: [job for job in missing(file, worlds, options.methods) if job[1] not in skipped],
+            partial(run, bench),
+            bench.until,
+        )
     print(tables(read_rows(file)))
 
 

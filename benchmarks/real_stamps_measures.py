@@ -23,7 +23,7 @@ from avssl.hub.pretrained import FULL_FRAME_SCALE
 from avssl.training.tasks import PretrainTask
 from avssl.transforms import VideoEval
 
-BATCH, RATE, EPOCHS, SHAPES_EPOCHS = 32, 3e-3, 24, 12
+BATCH, RATE, EPOCHS, SHAPES_EPOCHS, BACKBONE_EPOCHS = 32, 3e-3, 24, 12, 6
 BOTH = {"name": "info_nce", "temperature": 0.1, "pooling": "both"}
 DENSE = {"name": "dense_av", "num_heads": 2, "temperature": 0.1, "silence_dbfs": -60.0, "pooled_weight": 1.0}
 STRONG: dict[str, dict[str, Any]] = {
@@ -47,6 +47,16 @@ STRONG: dict[str, dict[str, Any]] = {
 }
 """Other colors and sizes, pitch, room and noise, as a photograph or a recording of the same class might have."""
 
+BACKBONE: dict[str, Any] = {
+    "name": "timm",
+    "backbone": "tf_efficientnet_lite0",
+    "config": ["output_stride=16"],
+    "pool": "max",
+    "frozen": True,
+}
+"""Its map has 8 x 8 cells at :data:`BACKBONE_SIZE`."""
+BACKBONE_SIZE = 128
+
 
 @dataclass(frozen=True)
 class Method:
@@ -58,6 +68,10 @@ class Method:
     """True to start from weights pretrained on SoundingShapes."""
     is_augmented: bool = False
     """True to augment frames and audio with :data:`STRONG`."""
+    video: Mapping[str, Any] = field(default_factory=dict)
+    """Video encoder in place of the default's, and the size of its frames."""
+    is_pretrained: bool = False
+    """True to start that encoder from the public weights of ``--imagenet``."""
 
 
 DEFAULT, UNTRAINED, BASELINES = "default", "random-init", "baselines"
@@ -69,19 +83,28 @@ METHODS = {
     "default, first on SoundingShapes, strong augmentation": Method(first_on_shapes=True, is_augmented=True),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
     "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),
+    "ImageNet backbone, frozen": Method(epochs=BACKBONE_EPOCHS, video=BACKBONE, is_pretrained=True),
+    "the same backbone, frozen at random weights": Method(epochs=BACKBONE_EPOCHS, video=BACKBONE),
 }
+PRETRAINED = tuple(name for name, method in METHODS.items() if method.is_pretrained)
 
 
-def settings(method: Method, seed: int) -> Config:
+def settings(method: Method, seed: int, imagenet: Path | None = None) -> Config:
     """Return a method's config: that of `avssl demo` with smaller frames and encoders, and two frames of a window.
 
-    Motion does not tell what sounds in this world. The second frame is that of the scored event.
+    Motion does not tell what sounds in this world. The second frame is that of the scored event. ``imagenet`` is the
+    folder of the weights of a pretrained method.
     """
     tree = copy.deepcopy(read_yaml(Path(__file__).parent.parent / "configs" / "soundingshapes_cpu.yaml"))
     tree["transform"]["video"]["size"] = LOOK["width"]
     tree["transform"]["spectrogram"]["hop_seconds"] = 0.02
     tree["sampling"] |= {"num_frames": 2, "frames_per_second": 4 / 3, "audio_seconds": 1.5}
     tree["model"]["video"]["width"] = 24
+    if method.video:
+        tree["transform"]["video"]["size"] = BACKBONE_SIZE
+        tree["model"]["video"] = dict(method.video)
+        if method.is_pretrained:
+            tree["model"]["video"]["pretrained"] = str(imagenet)
     for name, changes in STRONG.items() if method.is_augmented else []:
         tree["transform"][name] |= changes
     tree["objective"] = dict(method.objective)
@@ -92,7 +115,7 @@ def settings(method: Method, seed: int) -> Config:
 
 def measure(task: PretrainTask, world: Shapes, sampling: ClipSampling, seed: int) -> dict[str, Any]:
     """Return the numbers of a model on each pool of test clips, and pointing on the validation clips."""
-    task.transform.video_eval = VideoEval(round(LOOK["width"] * FULL_FRAME_SCALE), crop="full")
+    task.transform.video_eval = whole_frames(task.transform.video_eval)
     validation = several(task, world, "val-", sampling)[0]
     pools = {}
     for pool in POOLS:
@@ -108,6 +131,13 @@ def measure(task: PretrainTask, world: Shapes, sampling: ClipSampling, seed: int
     for pool, numbers in recognition(task, world, sampling, seed).items():
         pools[pool] |= numbers
     return {"val_pointing": validation["pointing"], "pools": pools}
+
+
+def whole_frames(used: VideoEval) -> VideoEval:
+    """Return the transform of whole frames at the size of the tests, with the normalization of ``used``."""
+    mean, std = (tuple(values.tolist()) for values in (used.mean, used.std))
+    size = round(LOOK["width"] * FULL_FRAME_SCALE)
+    return VideoEval(size, crop="full", interpolation=used.interpolation, mean=mean, std=std)
 
 
 def several(

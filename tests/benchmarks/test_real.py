@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,7 @@ def real(benchmark_script: Callable[[str], ModuleType], monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "SHAPES_SPLITS", shrunk(module.SHAPES_SPLITS, 16))
     monkeypatch.setattr(measures, "LOOK", {**measures.LOOK, "width": 32})
     monkeypatch.setattr(measures, "BATCH", 8)
+    monkeypatch.setattr(measures, "BACKBONE_SIZE", 32)
     monkeypatch.setattr(measures, "SHAPES_EPOCHS", 1)
     monkeypatch.setattr(
         measures, "METHODS", {name: replace(method, epochs=1) for name, method in measures.METHODS.items()}
@@ -56,6 +58,25 @@ def test_rows_of_stamps_are_made_once_and_told_apart_by_pool(real: ModuleType, t
     text = real.tables(real.read_rows(bench.file))
     assert "| random object | " in text
     assert "| both unseen | seeds | pointing |" in text
+
+
+def test_a_frozen_network_is_trained_on_the_maps_of_its_frames(real: ModuleType, tmp_path: Path) -> None:
+    bench = real.Bench((), None, tmp_path, tmp_path / "rows.jsonl", until=1e12)
+    frozen = "the same backbone, frozen at random weights"
+    measures, world = real.stamps_measures, bench.stamps
+    task = real.untrained(measures.settings(measures.METHODS[frozen], 0), world)
+    whole = measures.whole_frames(task.transform.video_eval)
+    maps = real.frame_maps(tmp_path / "maps.npy", task, world, whole)
+    frames = torch.from_numpy(world.video[5][[0, 15]].copy())[None]
+    wanted = task.model.video_encoder.forward_features(whole(frames, torch.tensor([[32, 32]])))
+    with real.reading(task, world, maps) as clips:
+        pixels = torch.from_numpy(clips.video[5][np.array([1, 9])])[None]
+        read = task.model.video_encoder.forward_features(task.transform.video_augment(pixels))
+    assert read.shape == wanted.shape
+    assert torch.allclose(read[:, :, 0], wanted[:, :, 0], atol=0.1)
+    row = real.run(bench, ("stamps", frozen, 0))
+    assert row["epochs"] == 1
+    assert (tmp_path / "maps").is_dir()
 
 
 def test_rows_of_grid_have_retrieval_sync_and_words(real: ModuleType, manifest: Path, tmp_path: Path) -> None:
