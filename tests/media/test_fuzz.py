@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -31,7 +32,7 @@ def test_whole_files_are_healthy_and_damage_depends_on_the_number_alone(fuzz: Mo
 
 
 def test_every_damaged_file_ends_with_a_status(fuzz: ModuleType, tmp_path: Path) -> None:
-    outcomes = fuzz.fuzz(tmp_path, NUM_FILES)
+    outcomes = fuzz.fuzz(tmp_path, NUM_FILES, replace(fuzz.SETTINGS, timeout_seconds=6.0))
     assert len(outcomes) == NUM_FILES
     failed = {name: f"{o.failure}: {o.detail}" for name, o in outcomes.items() if o.failure}
     bugs = {name: text for name, text in failed.items() if text.startswith("bug")}
@@ -39,7 +40,10 @@ def test_every_damaged_file_ends_with_a_status(fuzz: ModuleType, tmp_path: Path)
     # The readers turn other exceptions into bad files, so that a run goes on; here they are faults of the code.
     surprised = {name: o.answer for name, o in outcomes.items() if o.answer and "crashed" in o.answer.values()}
     assert not surprised, surprised
-    assert len(failed) <= NUM_FILES // 200, failed  # decoders may crash or hang, but hardly ever
+    # Damage may declare a length of an hour, and reading all of it takes the longer the slower the machine is.
+    assert len(failed) <= NUM_FILES // 50, failed
+    crashes = {name: text for name, text in failed.items() if not text.startswith("timeout")}
+    assert len(crashes) <= NUM_FILES // 400, crashes  # decoders may crash, but hardly ever
     counts = Counter(fuzz.status(outcome, "health") for outcome in outcomes.values())
     assert counts["ok"] > NUM_FILES // 10, counts  # the damage is not so crude that all are refused at the door
     assert counts["truncated"] > NUM_FILES // 20, counts
