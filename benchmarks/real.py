@@ -3,6 +3,7 @@
     python benchmarks/real.py --stamps FOLDERS --grid MANIFEST     train what is missing for three minutes, then print
     python benchmarks/real.py ... --minutes 30                     the same for longer
     python benchmarks/real.py --table                              print the measurements so far
+    python benchmarks/real.py --stamps FOLDERS --augmentation      print what strong augmentation does to the audio
 
 FOLDERS are those of the Debian packages (docs/worlds.md, StampScenes); without --stamps the installed ones are used.
 MANIFEST is that of `python datasets/grid.py FOLDER`; without --grid there are no rows of GRID. Rows of a backbone with
@@ -35,6 +36,7 @@ import real_stamps_measures as stamps_measures
 import torch
 from demo_weights import SPLITS as SHAPES_SPLITS
 from localization import train, untrained
+from real_augmentation import share_table, shares
 from real_frozen import frame_maps, reading
 from real_stamps import WINDOW, stamps
 from real_tables import tables
@@ -179,12 +181,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only print the measurements so far")
     parser.add_argument("--results", action="store_true", help="print what was measured for docs/results.md")
+    parser.add_argument("--augmentation", action="store_true", help="only print the shares of augmentation in audio")
     options = parser.parse_args()
     file = RESULTS if options.results else options.file
     if not (options.table or options.results):
         torch.set_num_threads(options.threads)
         until = time.monotonic() + 60 * options.minutes
         bench = Bench(tuple(options.stamps), options.grid, options.work, file, until, options.imagenet)
+        if options.augmentation:
+            print(share_table(shares(bench.stamps)))
+            return
         worlds = options.worlds or ["stamps", *(["grid"] if options.grid else [])]
         if options.imagenet is None and "stamps" in worlds:
             print(f"skipped, as they need --imagenet: {'; '.join(stamps_measures.PRETRAINED)}")

@@ -66,8 +66,8 @@ class Method:
     epochs: int = EPOCHS
     first_on_shapes: bool = False
     """True to start from weights pretrained on SoundingShapes."""
-    is_augmented: bool = False
-    """True to augment frames and audio with :data:`STRONG`."""
+    augmentation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Changes of the augmentation of frames and of audio, as those of :data:`STRONG`."""
     video: Mapping[str, Any] = field(default_factory=dict)
     """Video encoder in place of the default's, and the size of its frames."""
     is_pretrained: bool = False
@@ -79,8 +79,8 @@ METHODS = {
     DEFAULT: Method(),
     "default, first on SoundingShapes": Method(first_on_shapes=True),
     "default, silence and noise as negatives": Method({**BOTH, "negative_sounds": 4}),
-    "default, strong augmentation": Method(is_augmented=True),
-    "default, first on SoundingShapes, strong augmentation": Method(first_on_shapes=True, is_augmented=True),
+    "default, strong augmentation": Method(augmentation=STRONG),
+    "default, first on SoundingShapes, strong augmentation": Method(first_on_shapes=True, augmentation=STRONG),
     "EZ-VSL": Method({"name": "info_nce", "temperature": 0.1, "pooling": "max"}),
     "DenseAV, 2 heads": Method({**DENSE, "negative_sounds": 4}),
     "ImageNet backbone, frozen": Method(epochs=BACKBONE_EPOCHS, video=BACKBONE, is_pretrained=True),
@@ -105,7 +105,7 @@ def settings(method: Method, seed: int, imagenet: Path | None = None) -> Config:
         tree["model"]["video"] = dict(method.video)
         if method.is_pretrained:
             tree["model"]["video"]["pretrained"] = str(imagenet)
-    for name, changes in STRONG.items() if method.is_augmented else []:
+    for name, changes in method.augmentation.items():
         tree["transform"][name] |= changes
     tree["objective"] = dict(method.objective)
     tree["optim"] |= {"lr": RATE, "epochs": method.epochs, "batch_size": BATCH}

@@ -95,6 +95,25 @@ def test_rows_of_grid_have_retrieval_sync_and_words(real: ModuleType, manifest: 
     assert "| chance | " in real.tables(real.read_rows(bench.file))
 
 
+def test_share_of_augmentation_in_audio_is_that_of_known_variances(
+    benchmark_script: Callable[[str], ModuleType],
+) -> None:
+    share = benchmark_script("real_augmentation").audio_share
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randn(1, 64, 200, generator=generator)
+    noise = torch.randn(8, 64, 200, generator=generator)
+    assert share(clips.expand(8, -1, -1)) == 0
+    assert share(clips + 2 * noise) == pytest.approx(4 / 5, abs=0.02)  # variance 1 of clips and 4 of views
+    assert share(noise) == pytest.approx(1, abs=0.02)
+
+
+def test_augmentation_of_audio_is_measured_by_part(real: ModuleType, tmp_path: Path) -> None:
+    bench = real.Bench((), None, tmp_path, tmp_path / "rows.jsonl", until=1e12)
+    found = real.shares(bench.stamps)
+    assert found["loudness alone (default)"] < found["filter"] < 1
+    assert "| filter | " in real.share_table(found)
+
+
 def test_features_of_a_word_are_those_of_its_span(real: ModuleType) -> None:
     maps = torch.arange(8.0).expand(1, 2, 8)
     found = real.real_grid.at_spans(maps, torch.tensor([[1.0, 2.0]]), seconds=2.0)
