@@ -67,13 +67,13 @@ def test_a_frozen_network_is_trained_on_the_maps_of_its_frames(real: ModuleType,
     task = real.untrained(measures.settings(measures.METHODS[frozen], 0), world)
     whole = measures.whole_frames(task.transform.video_eval)
     maps = real.frame_maps(tmp_path / "maps.npy", task, world, whole)
-    frames = torch.from_numpy(world.video[5][[0, 15]].copy())[None]
+    frames = torch.from_numpy(world.video[5][[0, 0]].copy())[None]  # clips of 16 frames have one map
     wanted = task.model.video_encoder.forward_features(whole(frames, torch.tensor([[32, 32]])))
     with real.reading(task, world, maps) as clips:
-        pixels = torch.from_numpy(clips.video[5][np.array([1, 9])])[None]
-        read = task.model.video_encoder.forward_features(task.transform.video_augment(pixels))
-    assert read.shape == wanted.shape
-    assert torch.allclose(read[:, :, 0], wanted[:, :, 0], atol=0.1)
+        pixels = [torch.from_numpy(clips.video[row][np.array([1, 9])])[None] for row in (5, 6)]
+        own, other = (task.model.video_encoder.forward_features(task.transform.video_augment(x)) for x in pixels)
+    assert own.shape == wanted.shape
+    assert 5 * (own - wanted).abs().mean() < (other - wanted).abs().mean()
     row = real.run(bench, ("stamps", frozen, 0))
     assert row["epochs"] == 1
     assert (tmp_path / "maps").is_dir()
