@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="an unfinished training continues in the next run")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only print the measurements so far")
-    parser.add_argument("--results", action="store_true", help="print what was measured for docs/results.md")
+    parser.add_argument("--results", action="store_true", help="print what was measured for docs/results_real.md")
     parser.add_argument("--augmentation", action="store_true", help="only print the shares of augmentation in audio")
     options = parser.parse_args()
     file = RESULTS if options.results else options.file
